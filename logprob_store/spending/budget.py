@@ -14,6 +14,7 @@ call goes first, and one again after each that took more than was reserved; the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
@@ -65,6 +66,9 @@ class CallRecord(Protocol):
 
     def open_call(self, number: int) -> tuple[str, Usage] | None:
         """The key and the worst case of a call that was begun and not ended; None if it is no such call."""
+
+    def answered(self, number: int, usage: Usage) -> None:
+        """Record the tokens of a call whose answer has come: until it is durable, they are its worst case."""
 
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""
@@ -405,6 +409,10 @@ class Budget:
     def answered(self, reservation: Reservation, usage: Usage | None, body: bytes = b"") -> Usage:
         """Settle a call that was answered; returns the tokens that it counts for."""
         spent = self.tokens_of(reservation.request, body, usage, reservation.worst, billed_as=self.billed_as)
+        if self._bounded and self.calls is not None and reservation.number is not None:
+            # Before others are let in for what it did not take: after a crash it would count at its worst beside them.
+            with contextlib.suppress(DiskError):  # the next call meets the same disk before it is made
+                self.calls.answered(reservation.number, spent)
         self._one_at_a_time = self._never_more_than_one  # before others are let in; `settle` may doubt again
         self.settle(reservation, spent)
         return spent

@@ -3,9 +3,9 @@
 A record is written before a call is made, and another once its answer is durable, each with one `os.write` and no sync:
 they survive the death of the process at any instant. A power cut may lose the records since the last commit of a part,
 which syncs the file. A call that was begun and not ended was under way when the process died: it counts as spent at its
-worst case, and its key is *lost*, which means that asking it again may pay twice. (`run.spent` first looks for the
-answers of such calls in the cache.) The key of an ended call is *kept* until the answer's row is committed: if the
-answer is gone from the cache by then, its key is lost too.
+worst case, or at what it took where its answer had come, and its key is *lost*, which means that asking it again may
+pay twice. (`run.spent` first looks for the answers of such calls in the cache.) The key of an ended call is *kept*
+until the answer's row is committed: if the answer is gone from the cache by then, its key is lost too.
 
 The file says of which run it is, so that the log of another run in its place is found; files of version 0.1.0 do not.
 All records have the same length, and each has a checksum, so a damaged one costs itself and nothing after it. The run's
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 CALL_LOG: Final = "calls.log"
 REWRITE_ABOVE: Final = 4 << 20
-"""Bytes of the file, 26,000 calls, above which the next commit rewrites it."""
+"""Bytes of the file, 17,000 to 26,000 calls, above which the next commit rewrites it."""
 
 OF_ANOTHER_RUN: Final = "is the log of another run"
 _MISSING: Final = "is missing"
@@ -44,7 +44,7 @@ _WITHOUT_BEGINNING: Final = "has lost its beginning"
 UNKNOWN_SPENT: Final = frozenset({OF_ANOTHER_RUN, _MISSING, _WITHOUT_BEGINNING})
 """The problems of a file with which it is not known what its run spent (`call_log_problem`)."""
 
-_TOTALS, _BEGUN, _ENDED, _FREE, _LOST, _RUN, _BILLED = range(1, 8)
+_TOTALS, _BEGUN, _ENDED, _FREE, _LOST, _RUN, _BILLED, _ANSWERED = range(1, 9)
 _MAGIC: Final = b"logprob-store calls 1".ljust(32)
 _FIELDS: Final = struct.Struct("<BBBxQQQQQ32s")
 """Kind, place of the tier in `TIERS`, whether the prompt was long, number, tokens of the prompt, cached ones, those of
@@ -57,7 +57,10 @@ _NO_KEY: Final = bytes(_KEY_BYTES)
 
 
 class OpenCall(NamedTuple):
-    """A call that was begun and not ended: its request key, and its worst case in tokens."""
+    """A call that was begun and not ended: its request key, and its worst case in tokens.
+
+    Once it is answered, its worst case is what it took.
+    """
 
     number: int
     key: str
@@ -117,8 +120,8 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, raw: bytes
         state.spent.add(usage)
     elif kind == _RUN:
         state.run = raw
-    elif kind == _BEGUN:
-        state.requests += 1
+    elif kind in {_BEGUN, _ANSWERED}:
+        state.requests += number not in state.open
         state.open[number] = OpenCall(number, key, usage)
     else:
         begun = state.open.pop(number, None)
@@ -200,6 +203,17 @@ class CallLog:
         """The key and the worst case of a call that was begun and not ended; None if it is no such call."""
         call = self._open.get(number)
         return None if call is None else (call.key, call.worst)
+
+    def answered(self, number: int, usage: Usage) -> None:
+        """Record the tokens of a call whose answer has come and is not durable yet: that is its worst case now.
+
+        Raises:
+            DiskError: it cannot be recorded.
+        """
+        if (call := self._open.get(number)) is not None:
+            with self._writing:
+                self._append(_ANSWERED, number, usage, bytes.fromhex(call.key))
+                self._open[number] = call._replace(worst=usage)
 
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""

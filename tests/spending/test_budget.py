@@ -16,6 +16,7 @@ from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.spending.prices import LongContext, Prices
 from logprob_store.spending.request_tokens import worst_case
+from logprob_store.store.call_log import open_call_log, read_call_log
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -362,19 +363,27 @@ def test_a_tier_without_a_price_stops_nothing_else() -> None:
         tokens=st.none() | st.integers(1, 2000),
     ),
 )
-def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
-    """Fifty calls at once, of random sizes, ends and moments: what is spent never passes a ceiling, and all end."""
+def test_no_ceiling_is_ever_passed(tmp_path_factory: pytest.TempPathFactory, seed: int, ceilings: Ceilings) -> None:
+    """Fifty calls at once, of random sizes, ends and moments: what is spent never passes a ceiling, and all end.
+
+    Nor does what would count as spent if the process died in that moment.
+    """
+    path = tmp_path_factory.mktemp("calls") / "calls.log"
     chance = random.Random(seed)  # noqa: S311  no secret
     standard = Prices(1, 15, 0.5, chance.choice([None, 2.0]), chance.choice([None, LongContext(100, 2.0, 1.5)]))
     prices = standard.with_tiers(chance.choice([{}, {"flex": standard.scaled(0.5), "priority": standard.scaled(2.5)}]))
 
     async def main() -> None:
-        budget = Budget(ceilings, prices=prices)
+        calls = open_call_log(path)
+        budget = Budget(ceilings, prices=prices, calls=calls)
 
         def check() -> None:
+            left = read_call_log(path.read_bytes())
+            after_a_kill = left.spent.with_all(call.worst for call in left.open.values())
             assert ceilings.requests is None or budget.requests <= ceilings.requests
-            assert ceilings.tokens is None or budget.usage.total <= ceilings.tokens
-            assert ceilings.usd is None or (budget.usd or 0) <= ceilings.usd
+            for spent in (budget.usage, after_a_kill):
+                assert ceilings.tokens is None or spent.total <= ceilings.tokens
+                assert ceilings.usd is None or prices.usd(spent) <= ceilings.usd * (1 + 1e-9)
 
         async def one() -> None:
             asked = request("x" * chance.randrange(200), max_tokens=chance.randrange(50))
@@ -392,12 +401,17 @@ def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
                     worst = reservation.worst
                     prompt, tier = chance.randint(0, worst[0]), chance.choice(prices.may_serve(None))
                     written, completion = chance.choice([0, prompt]), chance.randint(0, worst[2])
-                    reservation.answered(Usage(prompt, 0, completion, written, tier, prices.is_long(prompt)))
+                    took = Usage(prompt, 0, completion, written, tier, prices.is_long(prompt))
+                    reservation.answered(took)
+                    if chance.random() < 0.5 and reservation.number is not None:
+                        await asyncio.sleep(0)
+                        calls.end(reservation.number, took)
             except (CallError, StopRunError):
                 pass
             check()
 
-        async with asyncio.timeout(10):
-            await asyncio.gather(*(one() for _ in range(50)))
+        with contextlib.closing(calls):
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(one() for _ in range(50)))
 
     asyncio.run(main())

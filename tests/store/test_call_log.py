@@ -73,6 +73,20 @@ def test_a_call_under_way_at_a_kill_is_lost(path: Path) -> None:
     assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (2, Usage(107, 0, 15), False)
 
 
+def test_an_answer_that_is_not_durable_at_a_kill_counts_what_it_took(path: Path) -> None:
+    """Its key is lost, as the answer is gone; a second answer comes on top."""
+    log = open_call_log(path)
+    log.answered(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    log.rewrite()
+    died(log)
+
+    log = open_call_log(path)
+    assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (1, Usage(7, 0, 5), True)
+    log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (2, Usage(14, 0, 10), False)
+    died(log)
+
+
 def test_what_is_reserved_for_lost_calls_is_there_after_restarts(path: Path) -> None:
     """It is a part of what was spent, and is counted once, however often the file is written anew."""
     with closing(open_call_log(path)) as calls:
@@ -225,7 +239,7 @@ def test_a_call_that_cannot_be_noted_is_not_made(path: Path, monkeypatch: pytest
 
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("begin"), st.integers(0, 3)),
+        st.tuples(st.just("begin"), st.integers(0, 7)),  # from 4 on it took less than its worst case
         st.tuples(st.sampled_from(["end", "free", "lose"]), st.integers(0, 5)),
         st.tuples(st.sampled_from(["die", "rewrite", "close"]), st.just(0)),
     ),
@@ -236,15 +250,18 @@ ACTIONS = st.lists(
 @settings(max_examples=100)
 @given(actions=ACTIONS)
 def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]]) -> None:
-    """Any sequence of begins, ends, kills and rewrites adds up to the sums of a simple model."""
+    """Any sequence of begins, answers, ends, kills and rewrites adds up to the sums of a simple model."""
     path = tmp_path_factory.mktemp("calls") / "calls.log"
     log = open_call_log(path)
     requests, spent = 0, Usage()
     opened: dict[int, str] = {}
+    worst: dict[int, Usage] = {}
     lost: set[str] = set()
     for action, which in [*actions, ("die", 0)]:
         if action == "begin":
-            opened[log.begin(KEYS[which], WORST)] = KEYS[which]
+            number = log.begin(KEYS[which % 4], WORST)
+            opened[number], worst[number] = KEYS[which % 4], WORST if which < 4 else Usage(7, 0, 5)
+            log.answered(number, worst[number])
             requests += 1
         elif action in {"end", "free", "lose"} and opened:
             number = sorted(opened)[which % len(opened)]
@@ -255,7 +272,7 @@ def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, ac
                 lost.discard(key)
             elif action == "lose":
                 log.lose(number)
-                spent += WORST
+                spent += worst[number]
                 lost.add(key)
             else:
                 log.free(number)
@@ -267,8 +284,8 @@ def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, ac
             else:
                 log.close()
             log = open_call_log(path)
-            for key in opened.values():
-                spent += WORST
+            for number, key in opened.items():
+                spent += worst[number]
                 lost.add(key)
             opened.clear()
 
