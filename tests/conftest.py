@@ -22,7 +22,7 @@ from logprob_store import cli
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LOOPBACK_FIXTURES = {"fault_server", "batch_server", "explorer_server", "own_explorer_server"}
+LOOPBACK_FIXTURES = {"fault_server", "batch_server", "explorer_server", "own_explorer_server", "billing"}
 
 # Examples may be slow on a busy machine, and may share a folder.
 settings.register_profile(

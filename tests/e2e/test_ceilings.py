@@ -17,7 +17,7 @@ from fault_accounts import read_ledger
 import logprob_store as ls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SERVER = Path(__file__).parents[1] / "faults" / "billing_server.py"
 PRICES = {
@@ -66,6 +66,13 @@ def billing(tmp_path: Path) -> Iterator[Billing]:
     server.process.communicate()
 
 
+@pytest.fixture
+def program(workplace: Any, logprobs: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The command line in the workplace, within this process: a start takes a second of CPU."""
+    monkeypatch.chdir(workplace.folder)
+    return logprobs
+
+
 def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits: float) -> Path:
     """Write a job for a family of services with these ceilings."""
     endpoint = {"legacy": "completions", "responses": "responses", "decisions": "decisions"}.get(family, "chat")
@@ -92,27 +99,27 @@ def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_ceiling_holds_whatever_a_service_bills(workplace: Any, billing: Billing, family: str) -> None:
+def test_a_ceiling_holds_whatever_a_service_bills(workplace: Any, billing: Billing, program: Any, family: str) -> None:
     """Each family reports what it took in its own way, or lies; the run stops with exit code 4 below its ceiling."""
     most = (1.5 if family == "decisions" else 12) * WORST_USD  # questions are answered for few tokens
     job = write(workplace, billing.url, family, max_cost_usd=most)
 
-    ended = workplace.run("run", job, "--run", "r")
+    ended = program("run", job, "--run", "r")
 
     bills = billing.bills()
-    assert ended.returncode == 4, ended.stdout + ended.stderr
-    assert "limits.max_cost_usd" in ended.stdout
+    assert ended.code == 4, ended.out + ended.err
+    assert "limits.max_cost_usd" in ended.out
     assert len(bills) >= 1
     assert sum(bills) <= most
     spent_usd = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]["usd"]
     assert sum(bills) <= spent_usd * (1 + 1e-9) <= most * (1 + 1e-9)
 
 
-def test_refused_calls_that_may_be_billed_are_marked(workplace: Any, billing: Billing) -> None:
+def test_refused_calls_that_may_be_billed_are_marked(workplace: Any, billing: Billing, program: Any) -> None:
     """Azure bills what its filter refuses and what took too long: every failure says so."""
     job = write(workplace, billing.url, "azure", prompts=8)
 
-    assert workplace.run("run", job, "--run", "r").returncode == 3
+    assert program("run", job, "--run", "r").code == 3
 
     failures = workplace.tables()["failures"]
     assert failures.height > 0
@@ -153,29 +160,29 @@ def test_processes_share_a_ceiling(workplace: Any, billing: Billing, whose: str,
 
 
 @pytest.mark.slow
-def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billing: Billing) -> None:
+def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billing: Billing, program: Any) -> None:
     """A new run that asks all again stops where the first one left off, also when the ledger was lost."""
     most = 6 * WORST_USD
     job = write(workplace, billing.url, "deepseek", job_max_cost_usd=most)
     text = job.read_text(encoding="utf-8")
     job.write_text(text.replace("[cache]\n", '[cache]\nmode = "refresh"\n'), encoding="utf-8")
-    assert workplace.run("run", job, "--run", "monday").returncode == 4
+    assert program("run", job, "--run", "monday").code == 4
     first = len(billing.bills())
 
-    second = workplace.run("run", job, "--run", "tuesday")
+    second = program("run", job, "--run", "tuesday")
     (workplace.folder / "cache" / "spending.ledger").unlink()
-    third = workplace.run("run", job, "--run", "wednesday")
-    estimate = json.loads(workplace.run("run", job, "--run", "thursday", "--dry-run", "--json").stdout)
+    third = program("run", job, "--run", "wednesday")
+    estimate = json.loads(program("run", job, "--run", "thursday", "--dry-run", "--json").out)
 
-    assert (second.returncode, third.returncode) == (4, 4)
-    assert "limits.job_max_cost_usd" in third.stdout
-    assert "in all runs of this job" in third.stdout
+    assert (second.code, third.code) == (4, 4)
+    assert "limits.job_max_cost_usd" in third.out
+    assert "in all runs of this job" in third.out
     assert first > 1
     assert len(billing.bills()) <= first + 2
     assert sum(billing.bills()) <= most
     assert estimate["spent_together"]["job"]["usd"] >= sum(billing.bills()) - 1e-9
     assert estimate["fits"] != "yes"
-    assert "job job has spent" in workplace.run("status", "store").stdout
+    assert "job job has spent" in program("status", "store").out
 
 
 @pytest.mark.slow
@@ -205,15 +212,15 @@ def test_a_ceiling_holds_over_tiers_long_prompts_and_kills(workplace: Any, billi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tier", ["default", "flex", "priority"])
-def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Billing, tier: str) -> None:
+def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Billing, program: Any, tier: str) -> None:
     """By the tier that served it, with tokens written into the cache, for short and long prompts."""
     job = write(workplace, billing.url, "tiers", prompts=40)
     text = job.read_text(encoding="utf-8").replace("attempts = 2", "attempts = 30")
     job.write_text(f'{text}\n[transport]\ntier = "{tier}"\n', encoding="utf-8")
 
-    ended = workplace.run("run", job, "--run", "r")
+    ended = program("run", job, "--run", "r")
 
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.code == 0, ended.out + ended.err
     rows = workplace.tables()["completions"]
     billed = [call for call in billing.calls() if call["answered"]]
     assert {call["asked"] for call in billing.calls()} == {tier}
@@ -222,22 +229,22 @@ def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Bil
 
 
 @pytest.mark.slow
-def test_the_cost_by_tier_is_said(workplace: Any, billing: Billing) -> None:
+def test_the_cost_by_tier_is_said(workplace: Any, billing: Billing, program: Any) -> None:
     """Where several tiers served a run: at its end, by `status`, in the table of runs and in the manifest."""
     job = write(workplace, billing.url, "tiers", prompts=30)
     text = job.read_text(encoding="utf-8").replace("attempts = 2", "attempts = 30")
     job.write_text(f'{text}\n[transport]\ntier = "flex"\n', encoding="utf-8")
 
-    ended = workplace.run("run", job, "--run", "r")
-    status = workplace.run("status", "store")
+    ended = program("run", job, "--run", "r")
+    status = program("status", "store")
 
     (runs,) = ls.open_store(workplace.folder / "store").runs.collect().to_dicts()
     by_tier = {entry["service_tier"]: entry["usd"] for entry in runs["spent_usd_by_tier"]}
     said = ", ".join(f"${usd:,.4f} {tier}" for tier, usd in by_tier.items() if tier != "lost")
     assert by_tier.keys() - {"lost"} == {"default", "flex"}
     assert sum(by_tier.values()) == pytest.approx(runs["spent_usd"])
-    assert f"spent by service tier: {said}" in ended.stdout
-    assert f"r spent by service tier: {said}" in status.stdout
+    assert f"spent by service tier: {said}" in ended.out
+    assert f"r spent by service tier: {said}" in status.out
     spent = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]
     assert (spent["prices"]["input"], spent["prices"]["tiers"]["flex"]["output"]) == (10, 15)
     assert spent["written_tokens"] > 0
