@@ -108,6 +108,9 @@ def answered_calls(
         if call.key in cached and cached[call.key].was_bought_by(run_id, call.number)
     }
     return {
-        call.number: tokens_spent(None, body, usage_of(body), call.worst, prices=prices)
+        # What it took was judged beside its request, which is not known here.
+        call.number: call.worst
+        if call.is_answered
+        else tokens_spent(None, body, usage_of(body), call.worst, prices=prices)
         for call, body in bodies.items()
     }

@@ -65,6 +65,7 @@ class OpenCall(NamedTuple):
     number: int
     key: str
     worst: Usage
+    is_answered: bool = False
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, raw: bytes
         state.run = raw
     elif kind in {_BEGUN, _ANSWERED}:
         state.requests += number not in state.open
-        state.open[number] = OpenCall(number, key, usage)
+        state.open[number] = OpenCall(number, key, usage, kind == _ANSWERED)
     else:
         begun = state.open.pop(number, None)
         if number > 0 and begun is None:  # the record of its begin is damaged; number 0 is of no call
@@ -213,7 +214,7 @@ class CallLog:
         if (call := self._open.get(number)) is not None:
             with self._writing:
                 self._append(_ANSWERED, number, usage, bytes.fromhex(call.key))
-                self._open[number] = call._replace(worst=usage)
+                self._open[number] = call._replace(worst=usage, is_answered=True)
 
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""
@@ -350,7 +351,8 @@ class CallLog:
         for key in self._lost:  # after those that are kept: a key may be both
             yield _record(_LOST, 0, Usage(), bytes.fromhex(key))
         for call in self._open.values():
-            yield _record(_BEGUN, call.number, call.worst, bytes.fromhex(call.key))
+            kind = _ANSWERED if call.is_answered else _BEGUN
+            yield _record(kind, call.number, call.worst, bytes.fromhex(call.key))
 
     def _append(self, kind: int, number: int, usage: Usage, key: bytes) -> None:
         """Write a record; the caller holds the lock `_writing`, and changes the state under it."""

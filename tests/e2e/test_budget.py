@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,14 @@ OUTPUT = 6
 PROMPT_TOKENS = 7
 """What the fault server says that every prompt has."""
 PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 30}
+DIES = """
+import os, signal
+from logprob_store import cli
+from logprob_store.spending.budget import Budget
+Budget.durable = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+cli.main()
+"""
+"""The command line, killed as the first answer is in the cache and not yet noted as such."""
 USD = (PROMPT_TOKENS * 10 + OUTPUT * 30) / 1e6
 """What a call costs: 250 millionths."""
 
@@ -179,3 +190,19 @@ def test_without_a_cache_a_kill_is_noted_too(workplace: Any, serve: Any) -> None
     assert workplace.run("run", job, "--run", "r").returncode == 0
 
     assert workplace.tables()["completions"]["maybe_billed"].to_list() == [True] * 4
+
+
+@pytest.mark.slow
+def test_an_answer_counts_the_same_after_a_kill(workplace: Any, serve: Any) -> None:
+    """A prompt of 5000 bytes is said to have 7 tokens: that is not believed, and not by the session after a kill."""
+    server = serve()
+    job = job_with(workplace, server.url, prompts=4, concurrency=1, max_tokens=1_000_000)
+    job.write_text(job.read_text().replace("{word} please", "{word} please" + "!" * 5000), encoding="utf-8")
+
+    command = [sys.executable, "-c", DIES, "run", job, "--run", "r"]
+    killed = subprocess.run(command, cwd=workplace.folder, capture_output=True, check=False)
+    summary = json.loads(workplace.run("run", job, "--run", "r", "--json").stdout)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert len(server.calls()) == summary["spent_requests"]
+    assert summary["spent_tokens"] > 5000 * summary["spent_requests"]

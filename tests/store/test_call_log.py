@@ -77,8 +77,14 @@ def test_an_answer_that_is_not_durable_at_a_kill_counts_what_it_took(path: Path)
     """Its key is lost, as the answer is gone; a second answer comes on top."""
     log = open_call_log(path)
     log.answered(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
-    log.rewrite()
     died(log)
+    before = read_call_log(path.read_bytes())
+    log = open_call_log(path, under_way={1})
+    died(log)
+    rewritten = read_call_log(path.read_bytes())
+    assert before.open == rewritten.open
+    assert before.open[1].is_answered
+    assert before.requests == rewritten.requests == 1
 
     log = open_call_log(path)
     assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (1, Usage(7, 0, 5), True)
