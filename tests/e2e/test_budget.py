@@ -26,6 +26,8 @@ OUTPUT = 6
 PROMPT_TOKENS = 7
 """What the fault server says that every prompt has."""
 PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 30}
+USD = (PROMPT_TOKENS * 10 + OUTPUT * 30) / 1e6
+"""What a call costs: 250 millionths."""
 DIES = """
 import os, signal
 from logprob_store import cli
@@ -34,8 +36,6 @@ Budget.durable = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cli.main()
 """
 """The command line, killed as the first answer is in the cache and not yet noted as such."""
-USD = (PROMPT_TOKENS * 10 + OUTPUT * 30) / 1e6
-"""What a call costs: 250 millionths."""
 
 
 def job_with(workplace: Any, url: str, *, prompts: int = PROMPTS, concurrency: int = 64, **limits: float) -> Path:
